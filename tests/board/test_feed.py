@@ -15,6 +15,7 @@ from worker.board.frames import Frames
 from worker.board.plots import POINTS, Counters, Plots, quantile
 from worker.board.summary import State, summary
 from worker.board.work import Work
+from worker.store.heartbeat import no_worker
 from worker.store.tables import DeadLetter
 
 NOW = 1_796_009_672.0
@@ -233,7 +234,13 @@ def test_the_sentence_says_whether_counts_can_be_trusted() -> None:
     assert (facts["state"], facts["reason"]) == (State.ATTENTION, "redis: it is full")
     facts = summary(status(owed_channels=3), None, has_worker=False)
     assert (facts["state"], facts["owed"]) == (State.UNKNOWN, 3)
-    assert "No worker answers" in facts["reason"]
+    assert facts["reason"] == "No worker answers at TALLY_HTTP: nobody knows whether one counts."
+    alive = summary(status() | {"no_worker": ""}, None, has_worker=False)
+    assert alive["state"] is State.UNKNOWN
+    assert alive["reason"].endswith("nobody knows what the one that runs does.")
+    dead = summary(status() | {"no_worker": no_worker(600)}, None, has_worker=False)
+    assert dead["state"] is State.ATTENTION
+    assert "the last one gave a sign of life 10 minutes ago." in dead["reason"]
     away = {"redis": "does not answer"}
     assert summary(away, None, has_worker=False)["state"] is State.UNKNOWN
 

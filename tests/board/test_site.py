@@ -150,7 +150,7 @@ async def test_redis_that_is_away_gets_a_sentence(tmp_path: Path) -> None:
             async def has_reason(words: str) -> bool:
                 return words in (await read(f"{address}/snapshot"))["summary"]["reason"]
 
-            await wait_until(lambda: has_reason("No worker answers"))
+            await wait_until(lambda: has_reason("No worker runs, or ran in the last day."))
             await server.kill()
             response, text = await got(f"{address}/messages?channel={ROOM}")
             assert response.status == 503, text

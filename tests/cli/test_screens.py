@@ -19,6 +19,7 @@ from worker.reading.channels import ChannelList, ListedChannel
 from worker.reading.past import TimedChange
 from worker.reading.show import ShownMessage
 from worker.reading.top import RankedMessage, Top
+from worker.store.heartbeat import no_worker
 from worker.store.proofs import Proof
 
 EMOJI: Final = (
@@ -95,7 +96,14 @@ def channels_of(*names: str) -> ChannelList:
         )
         for name in names
     ]
-    return ChannelList(channels=tuple(listed), known=9, matching=9, owed=2)
+    return ChannelList(
+        channels=tuple(listed),
+        known=9,
+        matching=9,
+        owed=2,
+        heartbeat_age=7200.0,
+        no_worker=no_worker(7200.0),
+    )
 
 
 def top_of(*values: str) -> Top:

@@ -92,13 +92,50 @@ async def test_channels_prints_what_is_owed(counted: World) -> None:
     plain = await counted.run_command("channels")
     as_json = await counted.run_command("channels", "--owed", "--json")
 
-    line, last = plain.out.splitlines()
+    line, last, no_worker = plain.out.splitlines()
     assert line.startswith("room  changed 20")
     assert "  messages 1  owed stale_cursor since 2025-10-09T08:53:20.000Z  proven never" in line
     assert last == "1 of 1 channels shown. 1 owed a repair."
     (room,) = json.loads(as_json.out)["channels"]
     assert room["owed"] == {"stale_cursor": "2025-10-09T08:53:20.000Z"}
     assert (room["late"], room["proven"], room["proven_full"]) == (True, None, None)
+    assert no_worker.startswith("No worker runs, or ran in the last day.")
+    assert json.loads(as_json.out)["no_worker"] == no_worker
+    assert json.loads(as_json.out)["heartbeat_age_seconds"] is None
+
+
+async def test_channels_says_only_if_no_worker_runs(world: World) -> None:
+    """The line is not there while one runs."""
+    async with world.run_worker():
+        await world.settles()
+        plain = await world.run_command("channels")
+        as_json = await world.run_command("channels", "--json")
+
+    stopped = await world.run_command("channels")
+
+    assert len(plain.out.splitlines()) == 2
+    assert json.loads(as_json.out)["no_worker"] is None
+    assert json.loads(as_json.out)["heartbeat_age_seconds"] < 30
+    *_, last = stopped.out.splitlines()
+    assert last.startswith("No worker runs: the last one gave a sign of life a minute ago.")
+
+
+async def test_channels_are_listed_to_a_user_who_may_not_see_workers(counted: World) -> None:
+    """As redis-users.acl of 0.2 had it."""
+    await counted.redis.execute_command(
+        *("ACL", "SETUSER", "looker", "on", ">x", "+@read", "+@connection", "+multi", "+exec"),
+        *("~tally:{*}:*", "~tally:channels", "~tally:meta", "~tally:proven", "~tally:proven:full"),
+    )
+    url = counted.settings["REDIS_URL"].replace("://", "://looker:x@")
+    try:
+        ended = await counted.run_command("channels", REDIS_URL=url)
+    finally:
+        await counted.redis.execute_command("ACL", "DELUSER", "looker")
+
+    assert ended.code == 0, ended
+    *_, last = ended.out.splitlines()
+    assert last.startswith("Does a worker run? ")
+    assert "1 of 1 channels shown." in ended.out
 
 
 @pytest.mark.processes

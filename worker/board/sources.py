@@ -19,6 +19,6 @@ class Sources:
     """They raise when Redis is away."""
     journal: Journal
     status: Callable[[], Awaitable[Status]]
-    """Returns what ``/status`` of a worker has; without a worker, only ``redis``."""
+    """Returns what ``/status`` of a worker has; without one, only ``redis`` and ``no_worker``."""
     counters: Callable[[], Awaitable[Counters | None]]
     """Returns the counters of a worker; None if none answers."""

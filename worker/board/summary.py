@@ -19,7 +19,7 @@ class State(StrEnum):
 
 
 Status = Mapping[str, Any]
-"""What ``/status`` of a worker has; without a worker, only ``redis``."""
+"""What ``/status`` of a worker has; without a worker, only ``redis`` and ``no_worker``."""
 
 
 def summary(status: Status, rate: float | None, *, has_worker: bool) -> dict[str, Any]:
@@ -54,12 +54,23 @@ def _state(status: Status, backlog: Status, *, has_worker: bool) -> tuple[State,
     if problems:
         return State.ATTENTION, "; ".join(problems)
     if not has_worker:
-        return State.UNKNOWN, "No worker answers at TALLY_HTTP: nobody knows whether one counts."
+        return _without_pages(status.get("no_worker"))
     if backlog["owed_channels"]:
         return State.REPAIRING, "Some channels are new, or may have missed events."
     if backlog["never_proven"]:
         return State.REPAIRING, "Some channels were not yet compared with PubNub's list."
     return State.GOOD, ""
+
+
+def _without_pages(no_worker: str | None) -> tuple[State, str]:
+    """Return what is known if no worker answers at TALLY_HTTP.
+
+    ``no_worker`` says that none runs; it is empty if one does, None if nobody may say.
+    """
+    if no_worker:
+        return State.ATTENTION, no_worker
+    lives = "whether one counts" if no_worker is None else "what the one that runs does"
+    return State.UNKNOWN, f"No worker answers at TALLY_HTTP: nobody knows {lives}."
 
 
 def _problems(status: Status) -> list[str]:

@@ -136,6 +136,8 @@ def channels_json(listed: ChannelList) -> dict[str, object]:
         "known": listed.known,
         "matching": listed.matching,
         "owed": listed.owed,
+        "heartbeat_age_seconds": listed.heartbeat_age,
+        "no_worker": listed.no_worker or None,
     }
 
 
@@ -152,7 +154,7 @@ def _channel_json(row: ListedChannel) -> dict[str, object]:
 
 
 def channels_lines(listed: ChannelList) -> Iterator[str]:
-    """Yield a line for each channel, then how many there are."""
+    """Yield a line for each channel, how many there are, and if no worker runs."""
     for row in listed.channels:
         proof = row.proof
         causes = map(_cause, row.owed.items())
@@ -166,6 +168,8 @@ def channels_lines(listed: ChannelList) -> Iterator[str]:
         )
         yield "  ".join(columns)
     yield channels_sum(listed)
+    if listed.no_worker:
+        yield escape(listed.no_worker)
 
 
 def _cause(mark: tuple[str, int]) -> str:

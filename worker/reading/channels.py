@@ -7,7 +7,9 @@ from functools import partial
 from heapq import nlargest
 from typing import Any, Final, cast
 
+from worker.errors import MissingPermissionError
 from worker.store.batch import batched
+from worker.store.heartbeat import no_worker, read_heartbeat_age
 from worker.store.pending_repairs import Marks, PendingRepairs, is_coming
 from worker.store.proofs import CHANNELS_AT_ONCE, Proof, Proofs
 from worker.store.reader import Tallies, opened_tallies, reading_errors
@@ -39,6 +41,10 @@ class ChannelList:
     """How many of them match the pattern."""
     owed: int
     """How many of these are owed a repair."""
+    heartbeat_age: float | None
+    """How many seconds ago a worker gave a sign of life; None if none did, or nobody may say."""
+    no_worker: str
+    """That no worker runs, or that nobody may say whether one does; empty if one runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +88,26 @@ async def read_channels(
         rows = [(channel, proof) async for channel, proof in proofs]
         chosen = nlargest(choice.limit, rows, key=partial(_urgency, owed))
         messages = await _count_messages(tallies, list(dict(chosen)))
+        heartbeat_age, sentence = await _read_heartbeat(tallies)
     listed = map(partial(_row, owed, int(1000 * now)), chosen, messages)
     return ChannelList(
         channels=tuple(listed),
         known=len(known),
         matching=len(matching),
         owed=len(owed),
+        heartbeat_age=heartbeat_age,
+        no_worker=sentence,
     )
+
+
+async def _read_heartbeat(tallies: Tallies) -> tuple[float | None, str]:
+    redis, keys = tallies.redis, tallies.keys
+    try:
+        age = await read_heartbeat_age(redis, keys)
+    except MissingPermissionError as error:
+        # The users of 0.2 lack a right, and had this list.
+        return None, f"Does a worker run? {error}"
+    return age, no_worker(age)
 
 
 def _row(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from prometheus_client import Metric
@@ -22,6 +22,7 @@ from worker.service.remote_worker import RemoteWorker
 from worker.settings import Settings
 from worker.source.backoff import elapsed_clock
 from worker.store.connection import RedisClient, opened_redis, reading_client
+from worker.store.heartbeat import no_worker
 from worker.store.journal import Journal
 from worker.store.ownership import check_ownership
 from worker.store.protocol import explained
@@ -101,7 +102,11 @@ async def _feed_of_command(settings: Settings, redis: RedisClient) -> AsyncItera
 
         async def status() -> Status:
             newest = await backlog.newest() if await _answers(tables) else None
-            return await worker.status() | {"redis": backlog_status(newest)}
+            return {
+                **await worker.status(),
+                "redis": backlog_status(newest),
+                "no_worker": await _no_worker(tables),
+            }
 
         feed = _feed(redis, namespace, status, worker.counters)
         async with _running(feed):
@@ -133,6 +138,14 @@ async def _running(feed: Feed) -> AsyncIterator[None]:
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+async def _no_worker(tables: Tables) -> str | None:
+    """Return that no worker runs, empty if one does, None if Redis does not say it."""
+    with suppress(TimeoutError, TallyError):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return no_worker(await tables.cursors.heartbeat_age())
+    return None
 
 
 async def _answers(tables: Tables) -> bool:

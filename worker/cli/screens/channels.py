@@ -26,6 +26,8 @@ def print_channels(console: Console, listed: ChannelList, now: float) -> None:
     rows = map(partial(_row, now), listed.channels)
     print_rows(console, COLUMNS, rows)
     console.print(cell(channels_sum(listed), "dim"))
+    if listed.no_worker:
+        console.print(cell(listed.no_worker, "bold red"))
 
 
 def _row(now: float, row: ListedChannel) -> list[Cell]:
