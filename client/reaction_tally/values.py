@@ -100,7 +100,10 @@ class Page:
     position: str
     """The id of the journal's last entry: later changes follow it."""
     in_doubt: bool
-    """Whether events may have been missed. The worker repairs the channel."""
+    """Whether events may have been missed. The worker repairs the channel.
+
+    False: no worker knows of any. ``heartbeat_age`` of the reader says whether one runs.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,15 @@ import pytest
 from redis.asyncio import Redis
 
 from reaction_tally import AsyncTallyReader
+from reaction_tally.keys import Keys
 from tests.api.served import Served
 from tests.client.followers import reaction
 from tests.histories import BEN, CHANNEL, MESSAGE, added
 from tests.store.examples import apply
 from tests.waiting import wait_until
 from worker.domain.action import Added, Identity
+from worker.store.cursors import Cursors
+from worker.store.heartbeat import IN_USE_SECONDS
 from worker.store.store import Store
 
 TALLIES = f"/v1/channels/{CHANNEL}/tallies"
@@ -39,6 +42,7 @@ async def test_tallies_are_those_of_a_page(api: Served, claimed: Redis, store: S
         "channel": CHANNEL,
         "position": page.position,
         "in_doubt": False,
+        "heartbeat_age_seconds": None,
         "messages": [
             {
                 "timetoken": MESSAGE,
@@ -106,6 +110,22 @@ async def test_doubt_is_another_page(api: Served, claimed: Redis, store: Store) 
 
     assert second.status == 200
     assert second.json["in_doubt"]
+
+
+async def test_tallies_say_how_long_ago_a_worker_lived(
+    api: Served, claimed: Redis, store: Store
+) -> None:
+    """A page that is known stays known meanwhile."""
+    await apply(store, [added(1)])
+    first = await api.get(TALLIES, {"message": MESSAGE})
+    await Cursors(claimed, Keys()).register("a", [CHANNEL])
+    second = await api.get(TALLIES, {"message": MESSAGE})
+    await Cursors(claimed, Keys()).end_heartbeats()
+    third = await api.get(TALLIES, {"message": MESSAGE})
+
+    assert 0 <= second.json["heartbeat_age_seconds"] < IN_USE_SECONDS
+    assert third.json["heartbeat_age_seconds"] >= IN_USE_SECONDS
+    assert len({answer.headers["etag"] for answer in (first, second, third)}) == 1
 
 
 async def test_users_come_page_by_page(api: Served, store: Store) -> None:

@@ -9,7 +9,14 @@ from reaction_tally.values import Change, Message, Page, Reaction, Reset, TopMes
 Document = dict[str, Any]
 
 
-def page_document(channel: str, page: Page, *, has_me: bool, has_names: bool) -> Document:
+def page_document(
+    channel: str,
+    page: Page,
+    heartbeat_age: float | None,
+    *,
+    has_me: bool,
+    has_names: bool,
+) -> Document:
     """Return a page. ``mine`` and names are there only if they were asked for."""
     messages = [
         _message(message, has_me=has_me, has_names=has_names) for message in page.messages.values()
@@ -18,6 +25,7 @@ def page_document(channel: str, page: Page, *, has_me: bool, has_names: bool) ->
         "channel": channel,
         "position": page.position,
         "in_doubt": page.in_doubt,
+        "heartbeat_age_seconds": heartbeat_age,
         "messages": messages,
     }
 

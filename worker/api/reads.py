@@ -40,10 +40,29 @@ class Reads:
         types = parameters.texts("type", MOST_TYPES) or None
         names = parameters.number("names", 0, 0, MOST_NAMES)
         with self._failures.translated():
-            page = await self._reader.page(channel, messages, types=types, me=me, names=names)
-        document = page_document(channel, page, has_me=me is not None, has_names=names > 0)
+            page, heartbeat_age = await asyncio.gather(
+                self._reader.page(
+                    channel,
+                    messages,
+                    types=types,
+                    me=me,
+                    names=names,
+                ),
+                self._reader.heartbeat_age(),
+            )
+        document = page_document(
+            channel,
+            page,
+            heartbeat_age,
+            has_me=me is not None,
+            has_names=names > 0,
+        )
         # Another position alone is no other page: changes from the older one lead to it, too.
-        tagged = {**document, "position": None}
+        tagged = {
+            **document,
+            "position": None,
+            "heartbeat_age_seconds": None,
+        }
         return _response(call, document, tagged, is_private=me is not None)
 
     async def who(self, call: Call) -> web.StreamResponse:
