@@ -8,7 +8,8 @@ from worker.service.backlog import LISTED, Backlog, Owed
 from worker.store.connection import connect
 from worker.store.pending_repairs import Marks
 from worker.store.proofs import Ages
-from worker.store.tables import Memory, Tables
+from worker.store.redis_server import Memory
+from worker.store.tables import Tables
 from worker.telemetry import metrics
 
 CHANNELS: Final = 3 * LISTED

@@ -18,7 +18,8 @@ from worker.service.redis_check import RedisCheck
 from worker.store.pending_repairs import GapCause, Marks
 from worker.store.progress import Progress
 from worker.store.proofs import Ages
-from worker.store.tables import Memory, Tables
+from worker.store.redis_server import Memory
+from worker.store.tables import Tables
 from worker.telemetry import metrics
 
 READING_SECONDS: Final = 30.0

@@ -138,11 +138,7 @@ async def _serve(
     ensure_files(followed, size, has_sites=bool(sites_of(settings)))
     _announce(settings, followed)
     async with open_parts(settings, allow_eviction=allow_eviction) as parts:
-        worker = await compose(
-            parts,
-            followed,
-            allow_eviction=allow_eviction,
-        )
+        worker = await compose(parts, followed, allow_eviction=allow_eviction)
         early.hand_over(worker.service)
         async with _health_pages(parts, worker.health):
             code = await raising_unhandled_errors(worker.service.serve())

@@ -109,12 +109,7 @@ class Repairs:
         )
 
 
-async def compose(
-    parts: Parts,
-    followed: Names,
-    *,
-    allow_eviction: bool = False,
-) -> Worker:
+async def compose(parts: Parts, followed: Names, *, allow_eviction: bool = False) -> Worker:
     """Build a worker that follows these names."""
     settings = parts.settings
     size = settings.channels_per_subscription
@@ -133,23 +128,14 @@ async def compose(
         parts.recovery.add_listener(repairs.queue.note)
         parts.recovery.add_listener(lambda _: subscriptions.restart_if_redis_went_back())
 
-    backlog = BacklogReader(
-        parts.probe_tables,
-        parts.clock,
-        allow_eviction=allow_eviction,
-    )
+    backlog = BacklogReader(parts.probe_tables, parts.clock, allow_eviction=allow_eviction)
     jobs: list[Job] = [
         repairs.queue.run,
         repairs.rounds.run,
         repairs.reconciler.repaid.run,
         reload.run,
         build_expiry(parts).run,
-        partial(
-            send_heartbeats,
-            parts,
-            backlog.redis,
-            subscriptions,
-        ),
+        partial(send_heartbeats, parts, backlog.redis, subscriptions),
     ]
     if followed.groups:
         jobs.append(GroupMembers(followed.groups, parts.client, gaps).run)

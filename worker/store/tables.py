@@ -2,11 +2,10 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError
 
 from reaction_tally.keys import Keys
 from worker.domain.position import Timetoken
@@ -15,13 +14,11 @@ from worker.store.cursors import Cursors
 from worker.store.damage import damaged_key, sentence
 from worker.store.heads import Heads
 from worker.store.pending_repairs import GapCause, Marks, PendingRepairs
-from worker.store.preflight import check_fitness, check_writes
 from worker.store.progress import SavedProgress
 from worker.store.proofs import Proofs
 from worker.store.redis_retry import RedisRetry
+from worker.store.redis_server import RedisServer
 from worker.store.refused_users import RefusedUsers
-from worker.store.servers import is_cluster, servers
-from worker.store.shard_signs import ShardSigns, text_of
 from worker.store.table import Table, retried
 from worker.telemetry.text import examples
 
@@ -208,94 +205,6 @@ class PrunedLately(Table):
         pipe.incrby(key, count)
         pipe.expire(key, LATELY_SECONDS)
         await pipe.execute()
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """The memory of Redis, in bytes."""
-
-    used: int
-    limit: int
-
-    @property
-    def share(self) -> float:
-        """The part of the limit that is taken."""
-        return self.used / self.limit if self.limit else 0.0
-
-
-async def _memory_of(server: Any) -> Memory:
-    try:
-        info = await server.execute_command("INFO", "memory")
-    except NoPermissionError:
-        return Memory(0, 0)
-    machine = int(info.get("total_system_memory", 0))
-    limit = int(info.get("maxmemory", 0))
-    return Memory(int(info.get("used_memory", 0)), limit or machine)
-
-
-class RedisServer(Table):
-    """The server itself."""
-
-    def __init__(
-        self,
-        redis: Redis,
-        keys: Keys,
-        retry: RedisRetry | None = None,
-        replicas: int = 0,
-    ) -> None:
-        """So many ``replicas`` must have a write."""
-        super().__init__(redis, keys, retry)
-        self._replicas = replicas
-
-    @retried
-    async def now(self) -> int:
-        """Return milliseconds since 1970, by the clock of Redis."""
-        seconds, microseconds = await self._redis.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
-
-    async def check_writes(self) -> None:
-        """Make sure that Redis takes writes now, and permits every command.
-
-        Raises:
-            TallyError: why not, and what to do.
-        """
-        await check_writes(self._redis, self._keys, self._replicas)
-
-    async def check_fitness(self, *, allow_eviction: bool) -> None:
-        """Make sure that counts stay exact on this Redis, as before a start.
-
-        Raises:
-            TallyError: why not, and what to do.
-        """
-        await check_fitness(
-            self._redis,
-            allow_eviction=allow_eviction,
-            only_reads=True,
-        )
-
-    @retried
-    async def run_id(self) -> str | None:
-        """Return the id of the server's run; None if it is hidden.
-
-        A cluster has the signs of its shards instead.
-        """
-        if is_cluster(self._redis):
-            return text_of(await ShardSigns(self._redis, self._keys).read())
-        try:
-            info = await self._redis.info("server")
-        except NoPermissionError:
-            return None
-        identifier = info.get("run_id")
-        return str(identifier) if identifier else None
-
-    @retried
-    async def memory(self) -> Memory:
-        """Return the memory that is taken, and the limit; 0 if they are hidden.
-
-        Of a cluster, those of its fullest server.
-        """
-        memories = [await _memory_of(server) for server in await servers(self._redis)]
-        return max(memories, key=lambda memory: memory.share)
 
 
 class Tables:
