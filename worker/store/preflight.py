@@ -38,8 +38,8 @@ COMMANDS: Final = (
     *("+info", "+time", "+multi", "+exec"),
     *("+evalsha", "+script|load"),
     *("+publish", "+subscribe", "+unsubscribe"),
-    # A client of a cluster asks it which node has which slots.
-    "+cluster|slots",
+    # A client of a cluster asks it which node has which slots, and a node that imports a slot.
+    *("+cluster|slots", "+asking"),
 )
 """What the worker's user of Redis may run, as ACL SETUSER and deploy/redis-users.acl have it."""
 _OTHER_USERS: Final = re.compile("reader|operator|readonly|monitor", re.IGNORECASE)
