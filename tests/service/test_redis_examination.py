@@ -10,8 +10,9 @@ from reaction_tally.keys import Keys
 from tests.redis_server import RedisServer
 from tests.sentinels import Sentinels
 from tests.server_nodes import Node
+from tests.waiting import wait_until
 from worker.errors import ExitCode
-from worker.service.doctor import Deadline, Finding
+from worker.service.doctor import LOOK_SECONDS, Deadline, Finding
 from worker.service.redis_examination import examine_redis, examine_replicas
 from worker.store.connection import connect
 from worker.store.preflight import COMMANDS
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.processes
 KEYS: Final = Keys()
 RULES: Final = ("reset", "on", ">word", "~tally:*", "&tally:*", *COMMANDS)
 """A user as deploy/redis-users.acl has it."""
+OF_SENTINEL: Final = ("+ping", "+sentinel|masters")
+"""What deploy/reference.md says that a user of Sentinels needs."""
 PATIENT: Final = 30_000
 """Milliseconds: nobody is taken for dead because the machine is busy."""
 
@@ -57,13 +60,18 @@ def a_replica(servers: Any) -> Node:
     return replica
 
 
-async def examined(url: str, *, allow_eviction: bool = False) -> list[Finding]:
-    """Return what is said of replicas; the primaries are fit."""
+async def examined(
+    url: str,
+    *,
+    allow_eviction: bool = False,
+    seconds: float = LOOK_SECONDS,
+) -> list[Finding]:
+    """Return what is said of replicas in so many seconds; the primaries are fit."""
     async with connect(url) as redis:
         options = {"allow_eviction": allow_eviction}
         for finding in await examine_redis(redis, KEYS, None, Deadline(), **options):
             assert finding.exit_code is ExitCode.DONE, finding
-        return await examine_replicas(redis, KEYS, Deadline(), **options)
+        return await examine_replicas(redis, KEYS, Deadline(seconds), **options)
 
 
 async def test_replicas_that_are_fit_are_counted(servers: Any) -> None:
@@ -114,20 +122,68 @@ async def test_a_replica_without_the_user_is_named(servers: Any) -> None:
     assert {lacking.exit_code, unknown.exit_code} == {ExitCode.REDIS_UNFIT}
 
 
-async def test_a_replica_that_cannot_be_reached_is_named() -> None:
-    """One is dead, and one hangs. Nobody knows how fit they are, and nothing fails now."""
-    with Sentinels(replicas=2, sentinels=1, down_milliseconds=PATIENT) as sentinels:
-        dead, hanging = sentinels.replicas()
+async def test_a_replica_needs_no_right_of_its_own(servers: Any) -> None:
+    """Redis 6.2 counts READONLY and ASKING among commands for keys, which a worker may not run."""
+    count = len([node for node in servers.up() if not node.is_primary()])
+    async with user_on(servers.up()):
+        for node in servers.up():
+            node.ask("ACL", "SETUSER", "tally", "-readonly", "-asking")
+        (finding,) = await examined(servers.url.replace("://", "://tally:word@"))
+
+    assert finding == Finding("Redis", f"replicas that are as fit as their primary: {count}")
+
+
+async def test_a_user_of_a_replica_has_the_keys(servers: Any) -> None:
+    """The sentence says what to grant there."""
+    replica = a_replica(servers)
+    async with user_on(servers.up()):
+        replica.ask("ACL", "SETUSER", "tally", "resetkeys", "~other:*")
+        (finding,) = await examined(servers.url.replace("://", "://tally:word@"))
+
+    assert finding.text.startswith(f"{replica.address} is a replica")
+    assert "type: redis-cli ACL SETUSER tally '~tally:*'" in finding.text
+    assert finding.exit_code is ExitCode.REDIS_UNFIT
+
+
+async def test_a_replica_that_cannot_be_looked_at_is_named() -> None:
+    """Two hang: nobody knows how fit they are, and nothing fails now. Of a dead one none speaks."""
+    with Sentinels(replicas=3, sentinels=1, down_milliseconds=PATIENT) as sentinels:
+        dead, *hanging = sentinels.replicas()
         dead.kill()
-        hanging.pause()
-        findings = await examined(sentinels.url)
+        await wait_until(lambda: sentinels.primary().info()["connected_slaves"] == len(hanging))
+        for node in hanging:
+            node.pause()
+        findings = await examined(sentinels.url, seconds=1)
+        (late,) = await examined(sentinels.url, seconds=0)
 
     said = {finding.text.split()[0]: finding for finding in findings}
-    assert said.keys() == {dead.address, hanging.address}
-    assert "It cannot be looked at: " in said[dead.address].text
-    assert "connection refused" in said[dead.address].text
-    assert "It cannot be looked at: no answer in 4 s." in said[hanging.address].text
-    assert {(it.verdict, it.exit_code) for it in findings} == {("note", ExitCode.DONE)}
+    assert said.keys() == {node.address for node in hanging}
+    assert all("It cannot be looked at: no answer in time." in it.text for it in findings)
+    assert late.text == "No replica was looked at: no answer in 0 s."
+    assert {(it.verdict, it.exit_code) for it in [*findings, late]} == {("note", ExitCode.DONE)}
+
+
+async def test_a_replica_that_never_becomes_the_primary_is_left_alone() -> None:
+    """Sentinels promote none of priority 0."""
+    with Sentinels(1, 1, down_milliseconds=PATIENT, replica_priority="0") as sentinels:
+        (replica,) = sentinels.replicas()
+        replica.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        assert await examined(sentinels.url) == []
+        replica.ask("CONFIG", "SET", "replica-priority", "1")
+        (finding,) = await examined(sentinels.url)
+
+    assert "Redis has maxmemory-policy allkeys-lru" in finding.text
+
+
+async def test_a_sentinel_is_asked_only_what_clients_ask() -> None:
+    """A user of Sentinels needs no other right for doctor."""
+    with Sentinels(replicas=1, sentinels=1, down_milliseconds=PATIENT) as sentinels:
+        (sentinel,) = sentinels.sentinels
+        sentinel.ask("ACL", "SETUSER", "client", "reset", "on", ">word", *OF_SENTINEL)
+        login = {"sentinel_username": "client", "sentinel_password": "word"}
+        (finding,) = await examined(sentinels.address(**login))
+
+    assert finding == Finding("Redis", "replicas that are as fit as their primary: 1")
 
 
 async def test_of_one_server_no_replica_is_looked_for(valkey: RedisServer, real_redis: Any) -> None:

@@ -2,21 +2,15 @@
 
 import asyncio
 import os
-from functools import partial
-from operator import attrgetter
 from typing import Final
 
+from reaction_tally.addresses import Host
 from reaction_tally.keys import Keys
-from worker.errors import (
-    ExitCode,
-    MissingPermissionError,
-    RedisUnavailableError,
-    RedisUnfitError,
-)
+from worker.errors import ExitCode, RedisUnavailableError, TallyError
 from worker.service.doctor import Deadline, Finding, Note
 from worker.store.connection import EMBEDDED_FOLDER, RedisClient
 from worker.store.counted_types import acceptable_claim
-from worker.store.kinds import Replica, describe, find_replicas
+from worker.store.kinds import describe, find_replicas
 from worker.store.ownership import Claim, check_ownership
 from worker.store.preflight import (
     check_fitness,
@@ -99,45 +93,53 @@ async def examine_replicas(
     *,
     allow_eviction: bool,
 ) -> list[Finding]:
-    """Check each server that the next failover may make the primary."""
-    replicas: list[Replica] = []
+    """Check each server that the next failover may make the primary.
+
+    A replica that cannot be looked at in time is a note.
+    """
+    hosts: list[Host] = []
 
     async def find() -> str:
-        try:
-            found = await find_replicas(redis, keys)
-        except (MissingPermissionError, RedisUnavailableError) as error:
-            return Note(f"No replica was looked at. {error}")
-        replicas.extend(found)
+        hosts.extend(await find_replicas(redis))
         return ""
 
-    async def check(replica: Replica) -> str:
-        subject = f"{replica.address} is a replica, and may become the primary."
-        try:
-            lack = await check_replica(
-                redis,
-                keys,
-                replica,
-                allow_eviction=allow_eviction,
-            )
-        except RedisUnfitError as error:
-            raise RedisUnfitError(f"{subject} {error}") from error
-        except RedisUnavailableError as error:
-            return Note(f"{subject} It cannot be looked at: {error}")
-        return Note(f"{subject} {lack}") if lack else ""
+    search = await deadline.look("Redis", find)
+    if search.exit_code is not ExitCode.DONE:
+        return [_note(f"No replica was looked at: {search.text}")]
+    findings = {host: _not_looked_at(host, "no answer in time.") for host in hosts}
 
-    findings = [
-        await deadline.look("Redis", find),
-    ]
-    findings += await asyncio.gather(
-        *[deadline.look("Redis", partial(check, replica)) for replica in replicas],
-    )
-    doubtful = [*filter(attrgetter("text"), findings)]
-    if doubtful or not replicas:
+    async def check(host: Host) -> None:
+        try:
+            lack = await check_replica(redis, keys, host, allow_eviction=allow_eviction)
+        except RedisUnavailableError as error:
+            findings[host] = _not_looked_at(host, str(error))
+        except TallyError as error:
+            findings[host] = Finding("Redis", f"{_subject(host)} {error}", error.exit_code)
+        else:
+            if lack is None:
+                del findings[host]
+            else:
+                findings[host] = _note(f"{_subject(host)} {lack}" if lack else "")
+
+    async def check_all() -> str:
+        await asyncio.gather(*map(check, hosts))
+        return ""
+
+    await deadline.look("Redis", check_all)
+    doubtful = [finding for finding in findings.values() if finding.text]
+    if doubtful or not findings:
         return doubtful
-    count = len(replicas)
-    return [
-        Finding(
-            "Redis",
-            f"replicas that are as fit as their primary: {count}",
-        ),
-    ]
+    return [Finding("Redis", f"replicas that are as fit as their primary: {len(findings)}")]
+
+
+def _subject(host: Host) -> str:
+    address = ":".join(map(str, host))
+    return f"{address} is a replica, and may become the primary."
+
+
+def _not_looked_at(host: Host, reason: str) -> Finding:
+    return _note(f"{_subject(host)} It cannot be looked at: {reason}")
+
+
+def _note(text: str) -> Finding:
+    return Finding("Redis", text, verdict="note")

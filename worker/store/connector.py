@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
 from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
     Sentinel,
@@ -129,8 +129,6 @@ class Connector:
         """Return a client of one of several servers. It may be a replica."""
         name, port = host
         options = {**_DEFAULTS, **self.options, "host": name, "port": port}
-        if self.kind is Kind.CLUSTER:
-            options["redis_connect_func"] = _connect_to_replica
         kind = SSLConnection if self.has_tls else Connection
         client = Redis.from_pool(ConnectionPool(lean(kind), **options))
         _connectors[client] = self
@@ -200,13 +198,6 @@ class Connector:
             node.connection_class = kind
         # It has the same methods; whoever needs a server of its own asks `is_cluster`.
         return cast("Redis", client)
-
-
-async def _connect_to_replica(connection: AbstractConnection) -> None:
-    """Begin a connection on which a replica answers itself. Otherwise it names its primary."""
-    await connection.on_connect_check_health(check_health=False)
-    await connection.send_command("READONLY", check_health=False)
-    await connection.read_response()
 
 
 def without(options: Mapping[str, Any], *names: str) -> dict[str, Any]:

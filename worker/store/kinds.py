@@ -9,12 +9,11 @@ from redis.asyncio import Redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 
 from reaction_tally.addresses import Host, Kind
-from reaction_tally.keys import Keys
 from worker.errors import RedisUnfitError
 from worker.store.connector import Connector, connector_of
 from worker.store.redis_errors import redis_errors
 from worker.store.sentinel_pool import ask_sentinels
-from worker.store.servers import is_cluster, keys_of_servers, server_of
+from worker.store.servers import servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,40 +72,18 @@ async def _services(redis: Redis) -> list[str]:
         return sorted(await client.sentinel_masters())
 
 
-@dataclass(frozen=True, slots=True)
-class Replica:
-    """A server that may become the primary."""
-
-    host: Host
-    probe: str
-    """A key that its primary has."""
-
-    @property
-    def address(self) -> str:
-        """Its host, and its port."""
-        return ":".join(map(str, self.host))
-
-
-async def find_replicas(redis: Redis, keys: Keys) -> list[Replica]:
-    """Return the replicas of a cluster that follow, or all that Sentinels know.
+async def find_replicas(redis: Redis) -> list[Host]:
+    """Return the replicas that follow: in a cluster, or where Sentinels watch.
 
     Raises:
-        TallyError: nobody says it.
+        TallyError: a primary does not say it.
     """
-    client: Any = redis
-    with redis_errors():
-        if is_cluster(redis):
-            probes = await keys_of_servers(redis, keys.probe)
-            found: list[Replica] = []
-            for probe in probes:
-                primary = server_of(redis, probe)
-                info = await _replication_of(primary)
-                found += [Replica(host, probe) for host in _hosts(info)]
-            return found
-        if connector_of(redis).kind is Kind.SENTINEL:
-            hosts = await client.connection_pool.replicas()
-            return [Replica(host, keys.probe) for host in hosts]
+    if not connector_of(redis).kind:
         return []
+    with redis_errors():
+        primaries = await servers(redis)
+        found = [await _replication_of(primary) for primary in primaries]
+    return [host for info in found for host in _hosts(info)]
 
 
 async def describe(redis: Redis) -> ServersInWords:

@@ -4,12 +4,13 @@ import asyncio
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, cast
 
 from redis import exceptions
 from redis.asyncio import Redis
 
+from reaction_tally.addresses import Host, Kind
 from reaction_tally.keys import Keys
 from worker.errors import (
     MissingPermissionError,
@@ -25,7 +26,7 @@ from worker.store.damage import (
     wrong_type_ignored,
 )
 from worker.store.fitness import Fitness
-from worker.store.kinds import Replica, check_kind
+from worker.store.kinds import check_kind
 from worker.store.protocol import explained
 from worker.store.redis_errors import redis_errors
 from worker.store.scripts import VERBS, call_script, source
@@ -46,6 +47,9 @@ _OTHER_USERS: Final = re.compile("reader|operator|readonly|monitor", re.IGNORECA
 """Names that users have who should not become writers of tallies, as in deploy/redis-users.acl."""
 ANSWER_SECONDS: Final = 4.0
 """How long the first answer of Redis may take."""
+
+NEVER_PRIMARY: Final = 0
+"""The ``replica-priority`` of a replica that Sentinels never promote. A cluster ignores it."""
 
 _REFUSED_WRITES: Final = {
     "OOM": "it is full, see its maxmemory",
@@ -156,7 +160,7 @@ async def check_permissions(redis: Redis, keys: Keys, replicas: int = 0) -> None
             await _load_scripts(redis, keys)
             # First: a Redis that cannot save refuses even PING, in many words.
             await check_writes(redis, keys, replicas)
-            await _check_transaction(redis, keys, keys.probe)
+            await _check_transaction(redis, keys)
     except TimeoutError:
         raise RedisUnavailableError(
             "Redis takes no writes now: it answers INFO, "
@@ -168,30 +172,31 @@ async def check_permissions(redis: Redis, keys: Keys, replicas: int = 0) -> None
 async def check_replica(
     redis: Redis,
     keys: Keys,
-    replica: Replica,
+    host: Host,
     *,
     allow_eviction: bool,
-) -> str:
+) -> str | None:
     """Refuse a replica on which counts would not stay exact, once it is the primary.
 
-    Redis replicates neither its configuration nor its users. Return what ``lacks_publish`` does.
+    Redis replicates neither its configuration nor its users. Return what ``lacks_publish`` does;
+    None if it never becomes the primary.
 
     Raises:
         RedisUnavailableError: it does not answer.
         RedisUnfitError: what is wrong, and what to do.
     """
-    async with connector_of(redis).open_server(replica.host) as client:
+    connector = connector_of(redis)
+    async with connector.open_server(host) as client:
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                with _info_is_needed(client):
-                    fitness = Fitness.of(await _info_of(client))
-                fitness.check(allow_eviction=allow_eviction, only_reads=True)
-                await _load_scripts(client, keys)
-                await _check_commands_of_replica(client, keys, replica.probe)
-                await _check_transaction(client, keys, replica.probe)
-                return await lacks_publish(client, keys)
-        except TimeoutError:
-            raise RedisUnavailableError(f"no answer in {ANSWER_SECONDS:g} s.") from None
+            with _info_is_needed(client):
+                info = await _info_of(client)
+            if connector.kind is Kind.SENTINEL and info.get("slave_priority") == NEVER_PRIMARY:
+                return None
+            Fitness.of(info).check(allow_eviction=allow_eviction, only_reads=True)
+            await _load_scripts(client, keys)
+            await _check_transaction(client, keys)
+            await _check_commands_of_replica(client, keys)
+            return await lacks_publish(client, keys)
         except RedisUnavailableError as error:
             if not isinstance(error.__cause__, exceptions.AuthenticationError):
                 raise
@@ -202,10 +207,10 @@ async def check_replica(
             ) from error
 
 
-async def _check_commands_of_replica(client: Redis, keys: Keys, probe: str) -> None:
+async def _check_commands_of_replica(client: Redis, keys: Keys) -> None:
     try:
         with redis_errors():
-            ((_, *refused),) = await call_script(client, "probe", ([probe], ()))
+            ((_, *refused),) = await call_script(client, "probe", ([], [keys.probe]))
     except MissingPermissionError as error:
         raise _missing(client, keys, str(error)) from error
     _check_commands(client, refused)
@@ -243,11 +248,12 @@ async def _load_scripts(redis: Redis, keys: Keys) -> None:
         raise _missing(redis, keys, str(error)) from error
 
 
-async def _check_transaction(redis: Redis, keys: Keys, probe: str) -> None:
+async def _check_transaction(redis: Redis, keys: Keys) -> None:
     pipe = cast("Any", redis).pipeline(transaction=True)
-    pipe.exists(probe)
+    pipe.exists(keys.probe)
     try:
-        with redis_errors():
+        # A replica of a cluster names its primary, to a user who may ask.
+        with redis_errors(), suppress(exceptions.MovedError):
             await pipe.execute()
     except (MissingPermissionError, ScriptRefusedError) as error:
         problem = f"Redis does not permit a transaction (MULTI, EXISTS, EXEC): {error}"

@@ -9,7 +9,6 @@ from redis.asyncio import Redis
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-from reaction_tally.addresses import Host
 from worker.store.cluster_errors import NoPrimaryError
 from worker.store.redis_errors import connection_failure
 
@@ -35,12 +34,6 @@ class SentinelPool(SentinelConnectionPool):
         except RedisError as error:
             views = await ask_sentinels(self.sentinel_manager)
             raise NoPrimaryError(_explain(self.service_name, views)) from error
-
-    async def replicas(self) -> list[Host]:
-        """Return the replicas that the Sentinel knows which named the primary."""
-        sentinel: Any = self.sentinel_manager.sentinels[0]
-        states = await sentinel.sentinel_slaves(self.service_name)
-        return [(state["ip"], state["port"]) for state in states]
 
     async def aclose(self) -> None:
         """End all connections."""

@@ -3,11 +3,12 @@
 -- On a replica nothing is written, and every command is tried: a user is asked for first.
 --
 -- KEYS[1] probe: a key that nothing else uses
+-- ARGV[1] instead of it, on a replica: in a cluster that answers only what names no key
 --
 -- Answers why Redis takes no writes now ('' if it does: it may be full, or a replica),
 -- then the names of the commands that it refuses to this user, or does not know.
 
-local key = KEYS[1]
+local key = KEYS[1] or ARGV[1]
 local answers = { '' }
 
 local function try(...)
