@@ -63,12 +63,12 @@ class Login:
 class Papers:
     """An authority, and a certificate of this machine from it: three files in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *names: str) -> None:
         self.authority = folder / "ca.pem"
         self.certificate = folder / "node.pem"
         self.key = folder / "node.key"
         authority = trustme.CA()
-        node = authority.issue_cert(HOST, "localhost")
+        node = authority.issue_cert(*names)
         authority.cert_pem.write_to_path(self.authority)
         node.cert_chain_pems[0].write_to_path(self.certificate)
         node.private_key_pem.write_to_path(self.key)
@@ -193,6 +193,9 @@ class Node:
 class Nodes:
     """Nodes in a temporary folder, for a ``with`` block: all processes end, the data goes."""
 
+    names: tuple[str, ...] = (HOST, "localhost")
+    """What the certificates are for."""
+
     def __init__(
         self,
         program: Path | None,
@@ -203,7 +206,7 @@ class Nodes:
         self.program = program or server_program()
         self.login = login or Login()
         self.folder = Path(tempfile.mkdtemp(prefix="nodes-"))
-        self.papers = Papers(self.folder) if tls else None
+        self.papers = Papers(self.folder, *self.names) if tls else None
         self.nodes: list[Node] = []
 
     def __enter__(self) -> Self:

@@ -1,15 +1,18 @@
 """``tally doctor`` looks at replicas: the next failover may make one the primary."""
 
-from collections.abc import AsyncIterator, Iterator
+import shutil
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from reaction_tally.keys import Keys
+from tests.redis_cluster import RedisCluster
 from tests.redis_server import RedisServer
 from tests.sentinels import Sentinels
-from tests.server_nodes import Node
+from tests.server_nodes import HOST, Node
 from tests.waiting import wait_until
 from worker.errors import ExitCode
 from worker.service.doctor import LOOK_SECONDS, Deadline, Finding
@@ -24,6 +27,15 @@ RULES: Final = ("reset", "on", ">word", "~tally:*", "&tally:*", *COMMANDS)
 """A user as deploy/redis-users.acl has it."""
 OF_SENTINEL: Final = ("+ping", "+sentinel|masters")
 """What deploy/reference.md says that a user of Sentinels needs."""
+REDIS: Final = shutil.which("redis-server")
+"""Debian's Redis has TLS; the embedded Valkey is built without."""
+NAME: Final = "127.1"
+"""A host name that every machine resolves. For ``localhost`` redis-py takes the address."""
+NAMED: Final[Mapping[str, Any]] = {
+    "cluster_announce_hostname": NAME,
+    "cluster_preferred_endpoint_type": "hostname",
+    "repl_ping_replica_period": "1",  # others name a replica after the first one
+}
 PATIENT: Final = 30_000
 """Milliseconds: nobody is taken for dead because the machine is busy."""
 
@@ -184,6 +196,27 @@ async def test_a_sentinel_is_asked_only_what_clients_ask() -> None:
         (finding,) = await examined(sentinels.address(**login))
 
     assert finding == Finding("Redis", "replicas that are as fit as their primary: 1")
+
+
+@pytest.mark.skipif(not REDIS, reason="needs redis-server, which speaks TLS")
+async def test_certificates_may_have_host_names() -> None:
+    """The cluster announces the names, and no certificate is for an IP address."""
+    with NamedCluster(1, 1, program=Path(str(REDIS)), tls=True, **NAMED) as cluster:
+        await wait_until(lambda: cluster.announced() == [NAME] * 4)
+        (finding,) = await examined(cluster.url.replace(HOST, NAME))
+
+    assert finding == Finding("Redis", "replicas that are as fit as their primary: 1")
+
+
+class NamedCluster(RedisCluster):
+    """A cluster of which the certificates have a host name alone."""
+
+    names = (NAME,)
+
+    def announced(self) -> list[str]:
+        """Return the host names that each node has of all."""
+        answers = [node.ask("CLUSTER", "SLOTS") for node in self.nodes]
+        return [name for ((_, _, *nodes),) in answers for name, *_ in nodes]
 
 
 async def test_of_one_server_no_replica_is_looked_for(valkey: RedisServer, real_redis: Any) -> None:

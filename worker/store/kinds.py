@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from redis.asyncio import Redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
@@ -13,7 +13,7 @@ from worker.errors import RedisUnfitError
 from worker.store.connector import Connector, connector_of
 from worker.store.redis_errors import redis_errors
 from worker.store.sentinel_pool import ask_sentinels
-from worker.store.servers import servers
+from worker.store.servers import is_cluster, servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +78,15 @@ async def find_replicas(redis: Redis) -> list[Host]:
     Raises:
         TallyError: a primary does not say it.
     """
-    if not connector_of(redis).kind:
+    connector = connector_of(redis)
+    if not connector.kind:
         return []
     with redis_errors():
         primaries = await servers(redis)
+        if is_cluster(redis) and connector.has_tls:
+            # INFO has IP addresses. Certificates may be for the names that the slot map has.
+            nodes = cast("Any", redis).get_replicas()
+            return [(node.host, node.port) for node in nodes]
         found = [await _replication_of(primary) for primary in primaries]
     return [host for info in found for host in _hosts(info)]
 
