@@ -35,6 +35,7 @@ async def test_a_note_is_no_plain_ok_for_programs(world: World) -> None:
 
     checks = json.loads(ended.out)["checks"]
     verdicts = {check["text"]: check["verdict"] for check in checks}
-    (note,) = (text for text, verdict in verdicts.items() if verdict == "note")
+    note, no_worker = (text for text, verdict in verdicts.items() if verdict == "note")
     assert note.startswith("TALLY_CHANELS")
+    assert no_worker.startswith("No worker runs")
     assert all(check["ok"] for check in checks)
