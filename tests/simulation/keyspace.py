@@ -26,6 +26,7 @@ VERBS: Final = (
     "claim",
     "forget_tombstones",
     "owe",
+    "probe",
     "rank",
     "rebuild",
     "repay",
@@ -40,7 +41,7 @@ REDIS_ONLY: Final = frozenset(
         "hkeys",
         "hlen",
         "mget",
-        "ttl",
+        "pttl",
         "smismember",
         "smembers",
         "time",
@@ -227,11 +228,11 @@ class Keyspace:
         held = (self.look(key, object) for key in keys)
         return [each if isinstance(each, str) else None for each in held]
 
-    def ttl(self, key: str) -> int:
+    def pttl(self, key: str) -> int:
         if self.look(key, object) is None:
             return -2
         death = self.deaths.get(key)
-        return -1 if death is None else round(death - self.clock())
+        return -1 if death is None else round(1000 * (death - self.clock()))
 
     def put(self, key: str, value: Any) -> bool:
         self.values[key] = str(value)
@@ -402,7 +403,9 @@ class Keyspace:
         held = (self.look(key, dict) or {}).items()
         return sorted(held, key=lambda pair: (pair[1], pair[0].encode()))
 
-    def execute_command(self, name: str, _: int, *words: str | int) -> tuple[int, list[str]]:
+    def execute_command(self, name: str, _: int = 0, *words: str | int) -> Any:
+        if name == "INFO":
+            return {"redis_version": "7.4.0", "run_id": self.run_id}
         assert name == "SCAN"
         options = dict(zip(words[::2], words[1::2], strict=True))
         kind = dict if options.get("TYPE") == "hash" else object
@@ -445,6 +448,10 @@ class Keyspace:
             return bool(retention)  # -1: whatever its age
         oldest = f"{int(self.clock()) - retention}0000000"
         return len(message) == len(oldest) and message < oldest
+
+    def probe(self, keys: Sequence[str], args: Args) -> list[str]:
+        """Answer that writes are taken, and every command is permitted."""
+        return [""]
 
     def apply(self, keys: Sequence[str], args: Args) -> list[Any]:
         """Apply events of some channels, then save cursors, as ``apply.lua`` does."""
