@@ -26,7 +26,6 @@ VERBS: Final = (
     "claim",
     "forget_tombstones",
     "owe",
-    "probe",
     "rank",
     "rebuild",
     "repay",
@@ -403,9 +402,7 @@ class Keyspace:
         held = (self.look(key, dict) or {}).items()
         return sorted(held, key=lambda pair: (pair[1], pair[0].encode()))
 
-    def execute_command(self, name: str, _: int = 0, *words: str | int) -> Any:
-        if name == "INFO":
-            return {"redis_version": "7.4.0", "run_id": self.run_id}
+    def execute_command(self, name: str, _: int, *words: str | int) -> tuple[int, list[str]]:
         assert name == "SCAN"
         options = dict(zip(words[::2], words[1::2], strict=True))
         kind = dict if options.get("TYPE") == "hash" else object
@@ -448,10 +445,6 @@ class Keyspace:
             return bool(retention)  # -1: whatever its age
         oldest = f"{int(self.clock()) - retention}0000000"
         return len(message) == len(oldest) and message < oldest
-
-    def probe(self, keys: Sequence[str], args: Args) -> list[str]:
-        """Answer that writes are taken, and every command is permitted."""
-        return [""]
 
     def apply(self, keys: Sequence[str], args: Args) -> list[Any]:
         """Apply events of some channels, then save cursors, as ``apply.lua`` does."""

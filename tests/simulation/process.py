@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from reaction_tally.keys import Keys
 from tests.simulation.loop import MACHINE, running
 from tests.simulation.machine import Machine
 from tests.simulation.pubnub_twin import ClientTwin, PubNub
@@ -15,6 +16,7 @@ from worker.service.parts import Parts
 from worker.service.worker import compose
 from worker.settings import Settings
 from worker.source.names import Names
+from worker.store.redis_server import RedisServer
 from worker.store.rollback_detector import RollbackDetector
 
 if TYPE_CHECKING:
@@ -28,7 +30,19 @@ def parts(pubnub: PubNub, server: Server, machine: Machine, settings: Settings) 
     redis = RedisTwin.client(server, machine, rollback_detector)
     whatever_answers = RedisTwin.client(server, machine, None)
     clients = (ClientTwin(pubnub, machine), redis, whatever_answers)
-    return Parts(*clients, settings, running().time, rollback_detector)
+    made = Parts(*clients, settings, running().time, rollback_detector)
+    made.probe_tables.server = FitServer(redis, Keys(settings.namespace))
+    return made
+
+
+class FitServer(RedisServer):
+    """The simulation has no eviction policy, and no other address to explain a failure by."""
+
+    async def check_writes(self) -> None:
+        """Find nothing."""
+
+    async def check_fitness(self, *, allow_eviction: bool) -> None:
+        """Find nothing."""
 
 
 async def claimed(parts: Parts) -> Parts:
