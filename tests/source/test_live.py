@@ -249,6 +249,43 @@ async def test_a_failed_try_leaves_its_names_refused(
     assert later == [Refused(lost, is_new=False)] * 2
 
 
+async def test_a_refused_try_does_not_hide_an_outage_of_the_others(
+    server: ScriptedPubNub, client: Client, passes: Passes
+) -> None:
+    """It tells nothing of them. Their polls fail before it and after it."""
+    server.script(forbidden(["b"]))
+    server.script(Reply(500), under="/v2/subscribe/sub-c-scripted/a,w.%2A/")
+    poller = new_poller(client, asyncio.get_running_loop().time)
+    reachability = poller.reachability
+
+    async with aclosing(poller.items(HANDSHAKE)) as polled:  # type: ignore[type-var]
+        await anext(polled)
+        later = await a_minute_later(polled, passes, lambda: reachability.failing_since is not None)
+        assert later == Refused(Names(("b",)), is_new=False)
+        assert poller.state == "unreachable"
+        assert "500" in reachability.problem
+
+
+async def test_a_name_that_is_tried_alone_does_not_end_an_outage(
+    server: ScriptedPubNub, client: Client, passes: Passes
+) -> None:
+    """PubNub does not say which name it refuses, and is slow. Nothing is asked beside the try."""
+    server.script(Reply(503), forbidden([]), HANGS, answer("9"))
+    server.script(json_reply([17600000000000000]), under="/time/")
+    poller = new_poller(client, asyncio.get_running_loop().time)
+
+    async with aclosing(poller.items(Cursor("5", 4))) as polled:  # type: ignore[type-var]
+        coming = asyncio.ensure_future(anext(polled))
+        await wait_until(lambda: server.waiting == 1)
+        passes(PROBE_SECONDS)
+        await client.time()
+        await client.time()
+        assert len([asked for asked in server.requests if "/v2/subscribe" in asked.path]) == 3
+        assert poller.state == "unreachable"
+        coming.cancel()
+        await asyncio.wait([coming])
+
+
 async def test_names_are_refused_one_after_the_other(
     server: ScriptedPubNub, client: Client, passes: Passes
 ) -> None:

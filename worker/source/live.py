@@ -126,7 +126,7 @@ class Poller:
         """Try the refused names. Returns None if PubNub accepts them."""
         names = self._refusals.refused
         try:
-            await self._ask(names, HANDSHAKE)
+            await self._handshake(names)
         except PubNubError as error:
             refused = await self._refuse(error, names)
             if refused:
@@ -142,8 +142,9 @@ class Poller:
         names = await find_refused(error, polled, self._handshake)
         if not names:
             return None
-        self.reachability.recovered()  # a refusal is an answer
-        self.reachability.problem = with_grant(error)
+        # The refusal of a try tells nothing of the accepted names.
+        if self.is_refused or polled != self._refusals.refused:
+            self.reachability.refused(with_grant(error))
         if names != frozenset(self._refusals.refused.all):
             await self._stop_background()
         return self._refusals.add(error, names, polled)
@@ -161,7 +162,8 @@ class Poller:
         await asyncio.sleep(seconds)
 
     async def _handshake(self, names: Names) -> None:
-        await self._ask(names, HANDSHAKE)
+        self.due_at = self._clock() + LONGEST_ANSWER_SECONDS
+        await self._subscribe(names, HANDSHAKE)
 
     async def _ask(self, names: Names, cursor: Cursor) -> Received:
         asked_at = self._clock()

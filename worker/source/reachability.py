@@ -58,12 +58,17 @@ class Reachability:
         """When the first of the polls failed that fail now."""
 
     def answered(self, at: float) -> None:
-        """Note that PubNub answered names of the subscription."""
+        """Note that PubNub answered a poll."""
         self.answered_at = at
         self.recovered()
 
+    def refused(self, problem: str) -> None:
+        """Note that PubNub refused a poll: that is an answer, too."""
+        self.recovered()
+        self.problem = problem
+
     def recovered(self) -> None:
-        """Note that PubNub answers, be it with a refusal."""
+        """Note that PubNub answers."""
         self.failing_since = None
         self.problem = ""
         self._backoff.succeeded()
@@ -108,8 +113,8 @@ class Reachability:
             await asyncio.sleep(seconds)
             seconds = NEXT_SECONDS
             is_answered = await _is_answered(handshake)
-        now = self._clock()
-        self.answered(now)
+        self.answered_at = self._clock()
+        self.recovered()
 
 
 async def _is_answered(handshake: Handshake) -> bool:
