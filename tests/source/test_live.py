@@ -167,6 +167,20 @@ async def test_an_outage_lasts_until_a_handshake_is_answered(
         await wait_until(lambda: poller.state == "following")
 
 
+async def test_a_handshake_does_not_shorten_the_waits(
+    server: ScriptedPubNub, client: Client, passes: Passes
+) -> None:
+    """Something on the way may cut each poll just after it. An answered poll shortens them."""
+    error, shortest = PubNubError("cut"), FIRST_SECONDS / 100
+    async with an_idle_poll_after_a_failure(server, client, answer("9"), HANGS) as poller:
+        passes(PROBE_SECONDS)
+        await wait_until(lambda: poller.state == "following")
+        assert poller.reachability.failed(error, NAMES) > shortest
+
+        poller.reachability.answered(0.0)
+        assert poller.reachability.failed(error, NAMES) <= shortest
+
+
 async def test_a_refusal_ends_an_outage(server: ScriptedPubNub, client: Client) -> None:
     """It is an answer, too, though no poll follows it."""
     server.script(Reply(503), forbidden(["a", "b", "w.*"], [":g"]))

@@ -61,17 +61,22 @@ class Reachability:
         """Note that PubNub answered a poll."""
         self.answered_at = at
         self.recovered()
+        self._backoff.succeeded()
 
     def refused(self, problem: str) -> None:
         """Note that PubNub refused a poll: that is an answer, too."""
         self.recovered()
+        self._backoff.succeeded()
         self.problem = problem
 
     def recovered(self) -> None:
-        """Note that PubNub answers."""
+        """Note that PubNub answers.
+
+        After a handshake, the next poll can fail all the same.
+        So only a poll resets the waits.
+        """
         self.failing_since = None
         self.problem = ""
-        self._backoff.succeeded()
         self._warning.recovered(self)
 
     def failed(self, error: PubNubError, names: Names) -> float:
