@@ -146,7 +146,7 @@ async def test_a_handshake_ends_an_outage(
         await wait_until(lambda: poller.state == "following")
 
         assert poller.reachability.problem == ""
-        assert poller.reachability.answered_at is not None
+        assert poller.reachability.answered_at is None
         assert [asked.parameters["tt"] for asked in server.requests] == ["5", "5", "0"]
         assert server.waiting == 1
 

@@ -19,7 +19,6 @@ from worker.reconciliation.reconcile import Reconciler
 from worker.reconciliation.rounds import Rounds
 from worker.service.backlog import Backlog, BacklogReader, rounds_status
 from worker.source.client import OPERATIONS
-from worker.source.live import LONGEST_ANSWER_SECONDS
 from worker.store.pending_repairs import GapCause
 from worker.telemetry import metrics
 from worker.telemetry.health import as_json, examine
@@ -28,7 +27,13 @@ from worker.web.pages import Answer, Page, health_page, json_page, metrics_page
 
 LISTED: Final = 1_000
 """``/status`` lists so many subscriptions."""
-WAITS_FOR_ANSWER: Final = (State.STARTING, State.UNREACHABLE)
+WAITS_FOR_ANSWER: Final = (State.STARTING, State.FOLLOWING, State.UNREACHABLE)
+LONGEST_WAIT_SECONDS: Final = 570.0
+"""For an answer to a poll.
+
+An idle poll is answered after 280 s.
+If its connection breaks just before, the next one takes 280 s again.
+"""
 UNREACHABLE_SECONDS: Final = 60.0
 """A shorter failure is no matter for readiness.
 
@@ -150,14 +155,15 @@ class Health:
         since = reachability.failing_since
         if since is not None and now - since > UNREACHABLE_SECONDS:
             return False
-        answered_at = reachability.answered_at
-        if answered_at is not None:
-            return now - answered_at <= LONGEST_ANSWER_SECONDS
+        if now - reachability.waiting_since > LONGEST_WAIT_SECONDS:
+            return False
+        if reachability.answered_at is not None:
+            return True
         # Only a subscription that resumed a cursor may wait for its first answer.
         if subscription.resume_point is None or polling.state not in WAITS_FOR_ANSWER:
             return False
         # Its poll is answered when something happens. Other requests show that PubNub answers.
-        return poller.contact.has_answered and now <= poller.due_at
+        return poller.contact.has_answered
 
     async def _is_caught_up(self) -> str | None:
         # Only the first backfill matters.

@@ -64,7 +64,7 @@ class Poller:
             return "unreachable"
         if self._refusals:
             return "refused"
-        return "starting" if self.reachability.answered_at is None else "following"
+        return "starting" if self.reachability.is_starting else "following"
 
     @property
     def is_refused(self) -> bool:

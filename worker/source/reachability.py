@@ -52,14 +52,18 @@ class Reachability:
         self._warning = warning or unreachable(clock)
         self.problem = ""
         """Why the newest poll failed; empty if it did not."""
+        self.is_starting = True
+        """Whether PubNub has not answered yet, be it a handshake."""
         self.answered_at: float | None = None
-        """When PubNub answered last, in seconds of the clock."""
+        """When PubNub answered a poll last, in seconds of the clock."""
+        self.waiting_since = clock()
+        """Likewise; before the first answer, when the subscription began."""
         self.failing_since: float | None = None
         """When the first of the polls failed that fail now."""
 
     def answered(self, at: float) -> None:
         """Note that PubNub answered a poll."""
-        self.answered_at = at
+        self.answered_at = self.waiting_since = at
         self.recovered()
         self._backoff.succeeded()
 
@@ -75,6 +79,7 @@ class Reachability:
         After a handshake, the next poll can fail all the same.
         So only a poll resets the waits.
         """
+        self.is_starting = False
         self.failing_since = None
         self.problem = ""
         self._warning.recovered(self)
@@ -118,7 +123,6 @@ class Reachability:
             await asyncio.sleep(seconds)
             seconds = NEXT_SECONDS
             is_answered = await _is_answered(handshake)
-        self.answered_at = self._clock()
         self.recovered()
 
 
