@@ -39,11 +39,11 @@ async def test_clients_of_the_api_are_counted(world: World) -> None:
     text, _ = await asyncio.to_thread(process.communicate)
 
     assert process.returncode == ExitCode.USAGE
-    assert "to follow 1 names the worker needs 562." in text
+    assert "to follow 1 names the worker needs 563." in text
     assert "Clients of TALLY_API need 512 of them." in text
 
 
-@pytest.mark.parametrize("limit", ["-n 183", "-Sn 80"], ids=["the need", "a soft limit"])
+@pytest.mark.parametrize("limit", ["-n 243", "-Sn 80"], ids=["the need", "a soft limit"])
 async def test_a_limit_that_the_refusal_names_is_enough(world: World, limit: str) -> None:
     """For every room to be counted. A limit that is only soft is raised by the worker."""
     process = start(world, limit, **CHANNELS)

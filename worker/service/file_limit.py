@@ -10,10 +10,15 @@ from worker.web.connection import MAX_SITE_CONNECTIONS, MAX_STREAMS
 if sys.platform != "win32":
     import resource
 
-EACH: Final = 2.25
-"""A subscription has a connection to PubNub, one to Redis, and a part of those of repairs.
+EACH: Final = 3.25
+"""A subscription has these connections, and a part of those of repairs:
 
-Measured: 148 with 60 subscriptions, 441 with 200.
+- one to PubNub for its poll,
+- one to PubNub for the handshake beside the poll, while PubNub is away,
+- one to Redis.
+
+Measured: 441 files with 200 subscriptions that follow.
+300 connections to PubNub with 150 subscriptions whose polls and handshakes hang.
 """
 BESIDES: Final = 48
 """Logs, the HTTP port, repairs, modules that are loaded late."""
