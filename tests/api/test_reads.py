@@ -1,7 +1,7 @@
 """The routes that read once answer what the client's reader answers."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
@@ -9,12 +9,14 @@ from redis.asyncio import Redis
 
 from reaction_tally import AsyncTallyReader
 from reaction_tally.keys import Keys
-from tests.api.served import Served
+from tests.api.served import Served, served
 from tests.client.followers import reaction
 from tests.histories import BEN, CHANNEL, MESSAGE, added
+from tests.redis_server import RedisServer
 from tests.store.examples import apply
 from tests.waiting import wait_until
 from worker.domain.action import Added, Identity
+from worker.store.connection import connect
 from worker.store.cursors import Cursors
 from worker.store.heartbeat import IN_USE_SECONDS
 from worker.store.store import Store
@@ -126,6 +128,23 @@ async def test_tallies_say_how_long_ago_a_worker_lived(
     assert 0 <= second.json["heartbeat_age_seconds"] < IN_USE_SECONDS
     assert third.json["heartbeat_age_seconds"] >= IN_USE_SECONDS
     assert len({answer.headers["etag"] for answer in (first, second, third)}) == 1
+
+
+async def test_a_page_comes_without_an_age_that_cannot_be_read(
+    valkey: RedisServer, claimed: Redis, store: Store
+) -> None:
+    """Null means that no worker gave a sign of life. A missing age means nothing."""
+    await apply(store, [added(1)])
+    rights = ("on", "nopass", "~*", "&*", "+@all", "-pttl")
+    await cast("Any", claimed).execute_command("ACL", "SETUSER", "ageless", "reset", *rights)
+    url = valkey.url.replace("redis://", "redis://ageless:any@")
+    async with connect(url) as redis, served(redis) as api:
+        answer = await api.get(TALLIES, {"message": MESSAGE})
+    await cast("Any", claimed).execute_command("ACL", "DELUSER", "ageless")
+
+    assert answer.status == 200
+    assert answer.json["messages"][0]["total"] == 1
+    assert "heartbeat_age_seconds" not in answer.json
 
 
 async def test_users_come_page_by_page(api: Served, store: Store) -> None:

@@ -12,12 +12,15 @@ Document = dict[str, Any]
 def page_document(
     channel: str,
     page: Page,
-    heartbeat_age: float | None,
+    age: Document,
     *,
     has_me: bool,
     has_names: bool,
 ) -> Document:
-    """Return a page. ``mine`` and names are there only if they were asked for."""
+    """Return a page. ``mine`` and names are there only if they were asked for.
+
+    ``age`` says how old the last heartbeat is; it is empty if that could not be read.
+    """
     messages = [
         _message(message, has_me=has_me, has_names=has_names) for message in page.messages.values()
     ]
@@ -25,7 +28,7 @@ def page_document(
         "channel": channel,
         "position": page.position,
         "in_doubt": page.in_doubt,
-        "heartbeat_age_seconds": heartbeat_age,
+        **age,
         "messages": messages,
     }
 

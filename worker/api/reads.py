@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 
 from reaction_tally import AsyncTallyReader
 from reaction_tally.arguments import MOST_NAMES, MOST_REACTORS
+from reaction_tally.errors import TallyReadError
 from worker.api.documents import Document, as_text, page_document, top_document, who_document
 from worker.api.failures import ReadFailures
 from worker.api.parameters import Parameters
@@ -18,6 +19,11 @@ MOST_TYPES: Final = 20
 MOST_TOP: Final = 100
 TOPS_AT_ONCE: Final = 2
 """A top list reads the counts of every message of its channel: the others wait."""
+AGE: Final = "heartbeat_age_seconds"
+AGE_TIMEOUT_SECONDS: Final = 1.0
+"""A page waits so long for the age of the last heartbeat, and comes without it then."""
+AGES_AT_ONCE: Final = 2
+"""So a node that hangs keeps few connections from the pages."""
 TAG_BYTES: Final = 12
 ETAG_ANY: Final = "*"
 """In If-None-Match: whatever the tag is."""
@@ -30,6 +36,7 @@ class Reads:
         self._reader = reader
         self._failures = failures
         self._tops = asyncio.Semaphore(TOPS_AT_ONCE)
+        self._ages = asyncio.Semaphore(AGES_AT_ONCE)
 
     async def tallies(self, call: Call) -> web.StreamResponse:
         """Answer the reactions to messages of a channel, at one instant."""
@@ -40,7 +47,7 @@ class Reads:
         types = parameters.texts("type", MOST_TYPES) or None
         names = parameters.number("names", 0, 0, MOST_NAMES)
         with self._failures.translated():
-            page, heartbeat_age = await asyncio.gather(
+            page, age = await asyncio.gather(
                 self._reader.page(
                     channel,
                     messages,
@@ -48,12 +55,12 @@ class Reads:
                     me=me,
                     names=names,
                 ),
-                self._reader.heartbeat_age(),
+                self._read_age(),
             )
         document = page_document(
             channel,
             page,
-            heartbeat_age,
+            age,
             has_me=me is not None,
             has_names=names > 0,
         )
@@ -61,9 +68,17 @@ class Reads:
         tagged = {
             **document,
             "position": None,
-            "heartbeat_age_seconds": None,
+            AGE: None,
         }
         return _response(call, document, tagged, is_private=me is not None)
+
+    async def _read_age(self) -> Document:
+        # In a cluster another node may have it, and the page must not fail with that one.
+        try:
+            async with asyncio.timeout(AGE_TIMEOUT_SECONDS), self._ages:
+                return {AGE: await self._reader.heartbeat_age()}
+        except (TallyReadError, TimeoutError):
+            return {}
 
     async def who(self, call: Call) -> web.StreamResponse:
         """Answer who chose a value on a message."""
