@@ -12,14 +12,21 @@ from typing import Any, Final, TypeVar
 
 from redis.exceptions import ResponseError
 
-from reaction_tally.errors import NotTheseTalliesError
+from reaction_tally.errors import NotPermittedError, NotTheseTalliesError
 from reaction_tally.keys import (
     SCHEMA,
     Keys,
     heartbeat_age,
     tally_parts,
 )
-from reaction_tally.replies import check_reply, pairs, text, texts
+from reaction_tally.replies import (
+    check_reply,
+    is_forbidden,
+    pairs,
+    text,
+    texts,
+    translated,
+)
 from reaction_tally.values import Counts, RecentMessage
 
 Command = tuple[str | int, ...]
@@ -120,6 +127,10 @@ class Operations:
         life = ("PTTL", self.keys.subscriptions)
         schema, left = yield Request([self.schema, life])
         self.expect_schema(schema)
+        if is_forbidden(left):
+            raise NotPermittedError(
+                f"{translated(left)} Grant ~{self.keys.subscriptions} and +pttl to that user."
+            )
         return heartbeat_age(check_reply(left))
 
     @property

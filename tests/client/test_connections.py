@@ -269,6 +269,22 @@ async def test_a_user_who_may_only_read_reads_everything(
     await cast("Any", counted).execute_command("ACL", "DELUSER", "reads", "nobody")
 
 
+async def test_a_user_of_an_older_version_is_told_what_to_grant(
+    counted: Redis, valkey: RedisServer
+) -> None:
+    """All its other reads work."""
+    keys = ("~tally:{*}:*", "~tally:channels", "~tally:meta")
+    await cast("Any", counted).execute_command(
+        "ACL", "SETUSER", "older", "reset", "on", ">secret", *keys, "+@read"
+    )
+    url = valkey.url.replace("redis://", "redis://older:secret@")
+    async with AsyncTallyReader.from_url(url) as reader:
+        assert await reader.get(CHANNEL, MESSAGE) == TALLIES
+        with pytest.raises(NotPermittedError, match=r"Grant ~tally:subscriptions and \+pttl"):
+            await reader.heartbeat_age()
+    await cast("Any", counted).execute_command("ACL", "DELUSER", "older")
+
+
 class SilentServer:
     """A server that reads, and never answers."""
 
