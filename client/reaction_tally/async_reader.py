@@ -118,7 +118,7 @@ class AsyncTallyReader:
         return await self._sender.run(self.reads.in_doubt(channels))
 
     async def heartbeat_age(self) -> float | None:
-        """Return how many seconds ago a worker gave a sign of life. Over 30, or None: none runs."""
+        """Return how many seconds ago a worker gave a sign of life. Over 45, or None: none runs."""
         return await self._sender.run(self.reads.heartbeat_age())
 
     def changes(

@@ -10,8 +10,9 @@ from redis.asyncio import Redis
 
 from reaction_tally.keys import Keys
 from worker.errors import RedisUnfitError
+from worker.service.worker import HEARTBEAT_SECONDS
 from worker.store.counted_types import replaceable_types
-from worker.store.heartbeat import IN_USE_SECONDS
+from worker.store.heartbeat import IN_USE_SECONDS, no_worker
 from worker.store.ownership import Claim, Ownership, check_ownership
 from worker.store.tables import Tables
 
@@ -189,6 +190,16 @@ async def test_a_setting_may_change_while_nobody_runs(
     await cast("Any", redis).expire(KEYS.subscriptions, 86_400 - IN_USE_SECONDS - 1)
     await claim(redis)
     assert await meta(redis) == OURS
+
+
+async def test_a_stop_beside_another_worker_is_no_silence(redis: Redis, tables: Tables) -> None:
+    """Readers know of a worker until its next heartbeat, at most ten seconds later."""
+    await beat(redis)
+    await tables.cursors.end_heartbeats()
+    age = cast("float", await tables.cursors.heartbeat_age())
+
+    assert no_worker(age + HEARTBEAT_SECONDS) == ""
+    assert no_worker(age + 2 * HEARTBEAT_SECONDS) != ""
 
 
 async def test_an_older_version_left_fields_out(redis: Redis) -> None:

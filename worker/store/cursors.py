@@ -13,8 +13,8 @@ from worker.domain.position import Cursor
 from worker.store.batch import batched
 from worker.store.heartbeat import (
     IN_USE_SECONDS,
-    is_in_use,
     read_heartbeat_age,
+    runs,
 )
 from worker.store.ownership import FORGOTTEN_SECONDS
 from worker.store.redis_errors import redis_errors, translated
@@ -134,7 +134,7 @@ class Cursors(Table):
     async def end_heartbeats(self) -> None:
         """Let other settings be chosen: no worker uses the namespace from now on.
 
-        Another worker's next heartbeat contradicts.
+        Another worker's next heartbeat contradicts. Readers wait for it: see SILENT_SECONDS.
         """
         seconds = FORGOTTEN_SECONDS - IN_USE_SECONDS
         with redis_errors():
@@ -180,8 +180,8 @@ class Cursors(Table):
 
     @retried
     async def has_heartbeat(self) -> bool:
-        """Tell whether a worker uses the namespace now."""
-        return await is_in_use(self._redis, self._keys)
+        """Tell whether a worker runs."""
+        return runs(await self.heartbeat_age())
 
     @retried
     async def followed(self) -> list[Followed]:

@@ -10,6 +10,12 @@ from worker.store.redis_errors import redis_errors
 
 IN_USE_SECONDS: Final = 30
 """A namespace is in use for so long after the last heartbeat of a worker."""
+SILENT_SECONDS: Final = 45
+"""No worker runs if the last heartbeat is so old.
+
+A stop makes the last heartbeat IN_USE_SECONDS old.
+Another worker renews it at most ten seconds later.
+"""
 NOT_COUNTED: Final = "Nothing is counted until one does."
 
 
@@ -25,13 +31,14 @@ async def read_heartbeat_age(redis: Redis, keys: Keys) -> float | None:
 
 
 async def is_in_use(redis: Redis, keys: Keys) -> bool:
-    """Tell whether a worker uses the namespace now."""
-    return runs(await read_heartbeat_age(redis, keys))
+    """Tell whether other settings may not be chosen: a worker may use the namespace."""
+    age = await read_heartbeat_age(redis, keys)
+    return age is not None and age < IN_USE_SECONDS
 
 
 def runs(age: float | None) -> bool:
-    """Tell whether a worker runs whose last heartbeat is so old."""
-    return age is not None and age < IN_USE_SECONDS
+    """Tell whether a worker runs if the last heartbeat is so old."""
+    return age is not None and age < SILENT_SECONDS
 
 
 def no_worker(age: float | None) -> str:
