@@ -16,6 +16,7 @@ from tests.redis_server import RedisServer
 from tests.waiting import wait_until
 from tests.worlds import World, open_world
 from worker.errors import ExitCode
+from worker.service import worker as service
 
 PATIENCE_SECONDS: Final = 10
 
@@ -231,6 +232,8 @@ async def test_doctor_says_that_no_worker_runs(world: World) -> None:
     async with world.run_worker():
         await world.settles()
         running = await world.run_command("doctor")
+    # It says so only when another worker would have given a sign of life.
+    await world.redis.expire("tally:subscriptions", 86_340)
     stopped = await world.run_command("doctor")
 
     assert (before.code, running.code, stopped.code) == (ExitCode.DONE,) * 3
@@ -239,6 +242,43 @@ async def test_doctor_says_that_no_worker_runs(world: World) -> None:
     assert "note Following: No worker runs: the last one gave a sign of life a minute ago." in (
         stopped.out
     )
+
+
+async def test_a_start_follows_its_names_before_pubnub_answers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also before its first heartbeat, which never comes here."""
+    async with world.run_worker():
+        await world.settles()
+        ((key, _),) = (await world.cursors()).items()
+    await world.redis.expire(key, 1000)
+    world.state.set_outage("server_error", ["subscribe"])
+    monkeypatch.setattr(service, "HEARTBEAT_SECONDS", 3600.0)
+    settings = {"TALLY_SETTLE_SECONDS": "600"}
+    polls = world.emulator.requests["subscribe"]
+
+    async with world.commands().worker(**settings) as worker:
+        await wait_until(
+            lambda: world.emulator.requests["subscribe"] > polls, what=lambda: worker.err[-3000:]
+        )
+        ended = await world.run_command("doctor", **settings)
+
+    assert "BAD  Following" not in ended.out
+    assert ended.code == ExitCode.PUBNUB_REFUSED
+
+
+async def test_doctor_knows_a_worker_that_pubnub_does_not_answer(world: World) -> None:
+    """The worker is cut off, and doctor's machine is not. That is a note: a start looks so, too."""
+    async with world.run_worker():
+        await world.settles()
+        ((key, _),) = (await world.cursors()).items()
+        seconds, _ = await world.redis.time()
+        await world.redis.hset(key, "saved_at", seconds - 3600)
+        ended = await world.run_command("doctor")
+
+    assert ended.code == ExitCode.DONE
+    assert "note Following: A worker follows 1 of the 1 configured names" in ended.out
+    assert "its last answer from PubNub came 60 minutes ago." in ended.out
 
 
 async def test_an_outage_of_pubnub_leaves_no_name_without_a_worker(world: World) -> None:

@@ -200,5 +200,23 @@ async def test_names_are_followed_while_their_worker_says_so(tables: Tables, red
 
     await tables.cursors.keep_followed(["followed", "unsaved"])
 
-    followed = {"followed", "followed.*", "saved", "saved.*"}
-    assert await tables.cursors.names_followed(360) == followed
+    ages = await tables.cursors.names_followed(360)
+    assert ages.keys() == {"followed", "followed.*", "saved", "saved.*"}
+
+
+async def test_a_name_is_as_old_as_its_newest_cursor(tables: Tables, redis: Redis) -> None:
+    """A subscription that ended may have had the name, too."""
+    for name in ("ended", "silent"):
+        await tables.cursors.register(name, ["both", name])
+        await save_cursor(tables.cursors, name, Cursor("1", 1))
+    seconds, _ = await redis.time()
+    await redis.hset(KEYS.cursor("ended"), "saved_at", seconds - 9000)
+    await redis.hset(KEYS.cursor("silent"), "saved_at", seconds - 600)
+
+    ages = await tables.cursors.names_followed(360)
+
+    assert {name: round(age, -2) for name, age in ages.items()} == {
+        "both": 600,
+        "ended": 9000,
+        "silent": 600,
+    }

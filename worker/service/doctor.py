@@ -7,6 +7,7 @@ from collections.abc import (
     Callable,
     Collection,
     Iterator,
+    Mapping,
     Sequence,
 )
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Final
 
+from worker.domain.duration import span
 from worker.domain.position import HANDSHAKE, milliseconds
 from worker.errors import (
     ConfigurationError,
@@ -38,6 +40,8 @@ The start and the end of a process take their time, too, and ten seconds are pro
 """
 RECENT_SECONDS: Final = 360
 """Whoever follows a name has said so since: a worker each minute, one of 0.2 with each poll."""
+OLD_CURSOR_SECONDS: Final = 570
+"""A cursor is saved with each answer of PubNub's: an idle one takes 280 s, a broken one 560 s."""
 AGAIN_SECONDS: Final = 2.0
 """A worker that starts just now says so then."""
 LISTED: Final = 10
@@ -176,29 +180,37 @@ async def examine_following(
     names: Names,
     deadline: Deadline,
 ) -> list[Finding]:
-    """Say if no worker runs, or which names none follows: a shard may have no worker."""
+    """Say if no worker runs, or which names none follows, or for which PubNub is silent."""
 
     async def check() -> str:
         sentence = no_worker(await tables.cursors.heartbeat_age())
         if sentence:
             # No failure: a doctor is asked before each start, too.
             return Note(sentence)
-        left = await _without_worker(tables, names)
-        if left:
+        followed = await tables.cursors.names_followed(RECENT_SECONDS)
+        if not followed.keys() >= set(names.all):
             await asyncio.sleep(AGAIN_SECONDS)
-            left = await _without_worker(tables, names)
+            followed = await tables.cursors.names_followed(RECENT_SECONDS)
+        left = [name for name in names.all if name not in followed]
         if left:
             raise FatalError(_unfollowed(left, names))
-        return ""
+        return _unanswered({name: followed[name] for name in names.all})
 
     found = await deadline.look("Following", check)
     return [found] if found.text else []
 
 
-async def _without_worker(tables: Tables, names: Names) -> list[str]:
-    """Return the names that no worker follows."""
-    followed = await tables.cursors.names_followed(RECENT_SECONDS)
-    return [name for name in names.all if name not in followed]
+def _unanswered(ages: Mapping[str, float]) -> str:
+    """Return which names have old cursors; nothing if none has."""
+    old = {name: age for name, age in ages.items() if age > OLD_CURSOR_SECONDS}
+    if not old:
+        return ""
+    name = max(old, key=old.__getitem__)
+    return Note(
+        f"A worker follows {len(old)} of the {len(ages)} configured names, such as {name!r}, "
+        f"but its last answer from PubNub came {span(old[name])} ago. "
+        "Unless it has just started, nothing is counted there: look at its /readyz and its log."
+    )
 
 
 def _unfollowed(left: Sequence[str], names: Names) -> str:

@@ -247,7 +247,7 @@ async def begin_use(
     parts: Parts,
     assignments: Sequence[Assignment[ResumePoint]],
 ) -> None:
-    """Register a subscription, and make sure that the claim still stands.
+    """Register a subscription, note all as followed, and make sure that the claim still stands.
 
     Until then nothing shows that the namespace is used:
     another worker, with other settings, may have claimed it since.
@@ -259,6 +259,9 @@ async def begin_use(
         names = assignment.names.all
         await parts.tables.cursors.register(digest(names), names)
     await parts.retry.call(parts.ownership.is_held)
+    # PubNub's first answer may take minutes. The names have a worker before it.
+    followed = [digest(assignment.names.all) for assignment in assignments]
+    await parts.tables.cursors.keep_followed(followed)
 
 
 async def resume(

@@ -160,18 +160,22 @@ class Cursors(Table):
             await self._each("expire", keys, LIFE_SECONDS)
 
     @retried
-    async def names_followed(self, seconds: float) -> frozenset[str]:
-        """Return the names that a worker has followed within so many seconds."""
+    async def names_followed(self, seconds: float) -> dict[str, float]:
+        """Return the names that a worker has followed within so many seconds.
+
+        Each has the age of its newest cursor, in seconds.
+        """
         key = self._keys.subscriptions
         registered = await self._redis.hgetall(key)
-        cursors = map(self._keys.cursor, registered)
-        lives = await self._each("pttl", cursors)
+        lives = await self._each("pttl", map(self._keys.cursor, registered))
         oldest = 1000 * (LIFE_SECONDS - seconds)
-        followed: set[str] = set()
-        for names, left in zip(registered.values(), lives, strict=True):
-            if left >= oldest:
-                followed.update(names.split("\n"))
-        return frozenset(followed)
+        kept = [name for name, left in zip(registered, lives, strict=True) if left >= oldest]
+        ages: dict[str, float] = {}
+        for subscription, saved in zip(kept, await self.read_all(kept), strict=True):
+            age = saved.age_seconds if saved else UNKNOWN_AGE_SECONDS
+            for name in registered[subscription].split("\n"):
+                ages[name] = min(age, ages.get(name, age))
+        return ages
 
     @retried
     async def heartbeat_age(self) -> float | None:
