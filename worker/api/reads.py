@@ -47,16 +47,14 @@ class Reads:
         types = parameters.texts("type", MOST_TYPES) or None
         names = parameters.number("names", 0, 0, MOST_NAMES)
         with self._failures.translated():
-            page, age = await asyncio.gather(
-                self._reader.page(
-                    channel,
-                    messages,
-                    types=types,
-                    me=me,
-                    names=names,
-                ),
-                self._read_age(),
+            page = await self._reader.page(
+                channel,
+                messages,
+                types=types,
+                me=me,
+                names=names,
             )
+        age = await self._read_age()
         document = page_document(
             channel,
             page,
