@@ -24,6 +24,8 @@ from worker.store.connection import connect
 
 KEY: Final = "sub-c-test"
 KEYS: Final = Keys()
+NO_ROUNDS: Final = {"TALLY_RECONCILE_SECONDS": "1000000000"}
+"""Lists are read for repairs alone."""
 ROOM: Final = "room"
 MESSAGE: Final = "17600000001728660"
 

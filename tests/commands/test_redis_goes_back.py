@@ -22,13 +22,11 @@ from tests.rollbacks import (
     repairs_soon,
 )
 from tests.waiting import wait_until
-from tests.worlds import KEY, World
+from tests.worlds import KEY, NO_ROUNDS, World
 from worker.errors import ExitCode, RedisUnfitError
 
 pytestmark = pytest.mark.processes
 
-NO_ROUNDS: Final = {"TALLY_RECONCILE_SECONDS": "1000000000"}
-"""Lists are read for repairs alone."""
 OTHERS: Final = {"schema": "1", "subscribe_key": KEY, "types": "only like"}
 
 

@@ -21,7 +21,7 @@ from tests.redis_cluster import RedisCluster
 from tests.redis_server import free_port, server_program
 from tests.rollbacks import is_repaired, loses, notices
 from tests.server_nodes import Node, wait_for
-from tests.worlds import KEYS, World, open_world
+from tests.worlds import KEYS, NO_ROUNDS, World, open_world
 from worker.errors import ExitCode
 from worker.store.connection import connect
 
@@ -58,7 +58,7 @@ async def world(
         world.settings |= {
             "TALLY_CHANNELS": ",".join(ROOMS),
             "TALLY_SETTLE_SECONDS": "0.5",
-            "TALLY_RECONCILE_SECONDS": "1000000000",
+            **NO_ROUNDS,
         }
         yield world
 

@@ -16,7 +16,7 @@ from tests.deploy.needed import needs, run
 from tests.redis_cluster import RedisCluster
 from tests.redis_server import RedisServer
 from tests.rollbacks import is_repaired, loses
-from tests.worlds import World, open_world
+from tests.worlds import NO_ROUNDS, World, open_world
 from worker.errors import ExitCode
 from worker.store.connection import connect
 
@@ -37,7 +37,7 @@ async def old(valkey: RedisServer, tmp_path: Path) -> AsyncIterator[World]:
         world.settings |= {
             "TALLY_CHANNELS": ",".join(ROOMS),
             "TALLY_SETTLE_SECONDS": "0.5",
-            "TALLY_RECONCILE_SECONDS": "1000000000",
+            **NO_ROUNDS,
         }
         yield world
 

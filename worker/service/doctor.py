@@ -29,6 +29,7 @@ from worker.reconciliation.schedule import Load, Schedule
 from worker.source.access_token import TokenEnd
 from worker.source.client import Client
 from worker.source.names import Names
+from worker.source.reachability import LONGEST_WAIT_SECONDS
 from worker.store.heartbeat import no_worker
 from worker.store.tables import Tables
 
@@ -40,8 +41,6 @@ The start and the end of a process take their time, too, and ten seconds are pro
 """
 RECENT_SECONDS: Final = 360
 """Whoever follows a name has said so since: a worker each minute, one of 0.2 with each poll."""
-OLD_CURSOR_SECONDS: Final = 570
-"""A cursor is saved with each answer of PubNub's: an idle one takes 280 s, a broken one 560 s."""
 AGAIN_SECONDS: Final = 2.0
 """A worker that starts just now says so then."""
 LISTED: Final = 10
@@ -202,7 +201,7 @@ async def examine_following(
 
 def _unanswered(ages: Mapping[str, float]) -> str:
     """Return which names have old cursors; nothing if none has."""
-    old = {name: age for name, age in ages.items() if age > OLD_CURSOR_SECONDS}
+    old = {name: age for name, age in ages.items() if age > LONGEST_WAIT_SECONDS}
     if not old:
         return ""
     name = max(old, key=old.__getitem__)

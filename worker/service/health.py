@@ -19,6 +19,7 @@ from worker.reconciliation.reconcile import Reconciler
 from worker.reconciliation.rounds import Rounds
 from worker.service.backlog import Backlog, BacklogReader, rounds_status
 from worker.source.client import OPERATIONS
+from worker.source.reachability import LONGEST_WAIT_SECONDS
 from worker.store.pending_repairs import GapCause
 from worker.telemetry import metrics
 from worker.telemetry.health import as_json, examine
@@ -28,12 +29,6 @@ from worker.web.pages import Answer, Page, health_page, json_page, metrics_page
 LISTED: Final = 1_000
 """``/status`` lists so many subscriptions."""
 WAITS_FOR_ANSWER: Final = (State.STARTING, State.FOLLOWING, State.UNREACHABLE)
-LONGEST_WAIT_SECONDS: Final = 570.0
-"""For an answer to a poll.
-
-An idle poll is answered after 280 s.
-If its connection breaks just before, the next one takes 280 s again.
-"""
 UNREACHABLE_SECONDS: Final = 60.0
 """A shorter failure is no matter for readiness.
 

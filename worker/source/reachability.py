@@ -26,6 +26,12 @@ NEXT_SECONDS: Final = 30.0
 """Between two handshakes."""
 ANSWER_SECONDS: Final = 10.0
 """A handshake that takes longer proves nothing."""
+LONGEST_WAIT_SECONDS: Final = 570.0
+"""For an answer to a poll.
+
+An idle poll is answered after 280 s.
+If its connection breaks just before, the next one takes 280 s again.
+"""
 
 Handshake = Callable[[], Awaitable[object]]
 
@@ -57,7 +63,7 @@ class Reachability:
         self.answered_at: float | None = None
         """When PubNub answered a poll last, in seconds of the clock."""
         self.waiting_since = clock()
-        """Likewise; before the first answer, when the subscription began."""
+        """The same; before the first answer it is when the subscription began."""
         self.failing_since: float | None = None
         """When the first of the polls failed that fail now."""
 

@@ -35,7 +35,10 @@ It is more than PubNub's cache, so what may have been missed is marked.
 """
 
 LIFE_SECONDS: Final = 7 * 86_400
-"""A cursor lives so long after its last save, and after the last heartbeat of its worker."""
+"""A cursor lives so long after its last save, and after the last heartbeat of its worker.
+
+``apply.lua`` has the same figure.
+"""
 
 NO_EVENTS: Final = (Origin.LIVE.value, 0, 0, 0, 0, 0)
 """The options of a call that applies nothing."""

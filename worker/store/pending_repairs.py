@@ -95,8 +95,7 @@ class PendingRepairs(Table):
         replicas: int = 0,
     ) -> None:
         """So many ``replicas`` must have a mark before it counts as written."""
-        super().__init__(redis, keys, retry)
-        self._replicas = replicas
+        super().__init__(redis, keys, retry, replicas)
         self._heads = Heads(redis, keys)
         self._listeners: list[Listener] = []
 

@@ -3,12 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
-from reaction_tally.keys import Keys
 from worker.store.preflight import check_fitness, check_writes
-from worker.store.redis_retry import RedisRetry
 from worker.store.servers import is_cluster, servers
 from worker.store.shard_signs import ShardSigns, text_of
 from worker.store.table import Table, retried
@@ -39,17 +36,6 @@ async def _memory_of(server: Any) -> Memory:
 
 class RedisServer(Table):
     """The server itself."""
-
-    def __init__(
-        self,
-        redis: Redis,
-        keys: Keys,
-        retry: RedisRetry | None = None,
-        replicas: int = 0,
-    ) -> None:
-        """So many ``replicas`` must have a write."""
-        super().__init__(redis, keys, retry)
-        self._replicas = replicas
 
     @retried
     async def now(self) -> int:

@@ -36,12 +36,15 @@ class Table:
         redis: Redis,
         keys: Keys,
         retry: RedisRetry | None = None,
+        replicas: int = 0,
     ) -> None:
+        """So many ``replicas`` must have what a method writes, if it waits for them."""
         # redis-py types its commands for both of its clients at once.
         # Here a command is always awaited.
         self._redis = cast("Any", redis)
         self._keys = keys
         self.retry = retry
+        self._replicas = replicas
         self._detector = retry.rollback_detector if retry else RollbackDetector()
         self._acknowledged = self._detector.acknowledged
 
